@@ -27,6 +27,15 @@ TEXTS_FILE = "texts"
 TEXTS_PER_WRITE = 64
 """Texts that are written to the file together: one write for each text would cost more than the write itself."""
 
+FAULTS = frozenset(
+    {"missing", "corrupt"}
+    | {f"{who}_{how}" for who in ("parser", "worker") for how in ("crash", "timeout", "error", "given_up")}
+)
+"""Reasons of drops, and figures, that lie in this copy of the repository or in this run, not in what is read.
+
+Another build may do better, so what has one is not reused.
+"""
+
 
 class TextStore:
     """A file that holds all texts of a build one after another: written once, read by span, not held in memory."""
@@ -167,6 +176,8 @@ class BuildState:
         self.repository = repository
         """What rows say about their repository; None if the dataset has only this one."""
         self.pins = pins
+        self.has_faults = False
+        """Whether something could not be read or computed that another build may find; see `FAULTS`."""
 
     def dataset_path(self, path: str) -> str:
         """A path of this repository as the dataset writes it."""
@@ -198,6 +209,7 @@ class BuildState:
         step.seconds = time.perf_counter() - start
         if step.seen != step.kept + step.dropped.total():
             raise AssertionError(f"{name}: seen {step.seen} != kept {step.kept} + dropped {dict(step.dropped)}")
+        self.has_faults |= not FAULTS.isdisjoint({*step.dropped, *step.figures})
         self.steps.append(step)
         self.progress.end(name, step.seconds, step.seen, step.kept, dict(sorted(step.dropped.items())))
 

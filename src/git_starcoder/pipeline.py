@@ -36,8 +36,8 @@ def build(
 ) -> Dataset:
     """Build the dataset that a recipe describes.
 
-    If the folder already has a dataset with the same fingerprint, nothing is built. The folder appears complete or not
-    at all.
+    If the folder already has a dataset with the same fingerprint, nothing is built, unless something could not be read
+    for it. The folder appears complete or not at all.
 
     Args:
         repo: The repository or its folder, whose commit HEAD is read. `Repo.open(folder, revision)` selects another

@@ -39,6 +39,10 @@ class DeclaredRoles(NamedTuple):
 NO_DECLARED_ROLES = DeclaredRoles()
 
 
+CONTENT_ID = re.compile(r"[0-9a-f]{32}")
+"""The form of a `content_id`."""
+
+
 def content_id(*parts: str | bytes | int) -> str:
     """A 128-bit hash of content as 32 hexadecimal digits. The same content has the same id on any machine."""
     framed_parts: list[bytes] = []

@@ -15,7 +15,7 @@ from git_starcoder.git.objects import Repo
 from git_starcoder.pipeline import build
 from git_starcoder.recipe import Recipe
 from spoilings import Folder
-from toy import evolving
+from toy import code_base, evolving
 
 RECIPE = Recipe.load(
     "elite",
@@ -293,6 +293,32 @@ def test_a_later_head_of_the_whole_repository_has_the_commit(full, repo, git, tm
     assert broken(full, open_source_repository(full, tmp_path / "later")) == {}
     figure = outcomes(full, Repo.open(tmp_path / "later"))["source"].figure
     assert "not where the dataset was made" in figure
+
+
+@pytest.mark.parametrize("revision", ["HEAD", "HEAD~1"])
+def test_a_repository_that_was_repaired_is_built_again(git, repo_maker, tmp_path, revision):
+    """`HEAD~1` is the commit that the tokenizer is learned from. Nothing but its content differs from `HEAD`."""
+    code = code_base(4)
+    repo = repo_maker(
+        [
+            code,
+            *({"count.txt": f"{number}\n"} for number in range(14)),
+            {path: f"# {text}" for path, text in code.items()},
+        ]
+    )
+    blobs = [git(repo, "rev-parse", f"{revision}:{path}").decode().strip() for path in code]
+    hidden = [repo / ".git/objects" / blob[:2] / blob[2:] for blob in (blobs[:1] if revision == "HEAD" else blobs)]
+    recipe = Recipe.load("baseline", ("window.vocab_size=600", "window.size=64", "window.tokenizer=learn"))
+    for path in hidden:
+        path.rename(path.with_suffix(".hidden"))
+    lacking = build(Repo.open(repo), recipe, tmp_path / "out")
+    assert lacking.manifest["faults"]
+    assert build(Repo.open(repo), recipe, tmp_path / "out").digest == lacking.digest
+    for path in hidden:
+        path.with_suffix(".hidden").rename(path)
+    whole = build(Repo.open(repo), recipe, tmp_path / "out")
+    assert "faults" not in whole.manifest
+    assert whole.digest == build(Repo.open(repo), recipe, tmp_path / "new").digest != lacking.digest
 
 
 def test_a_clone_that_was_made_whole_is_built_again(git, repo, tmp_path):

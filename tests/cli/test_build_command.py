@@ -65,6 +65,16 @@ def test_json_is_one_object(starcoder, repo, dataset_folder):
     assert result.stderr == ""
 
 
+def test_the_current_folder_can_be_the_output_of_many(starcoder, repo, repo_maker):
+    other = repo_maker({"other.py": "def other(value):\n    return value * 2\n" * 9})
+    here = starcoder.place / "here"
+    here.mkdir()
+    result = starcoder("build", repo, other, "-j", "1", "-q", "-o", ".", *SMALL, cwd=here)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert Dataset.open(here).is_of_many
+    assert "work.json" in file_names(starcoder.place / "here.work")
+
+
 def test_a_second_build_is_up_to_date_and_force_is_not(starcoder, repo, dataset_folder):
     before = (dataset_folder / "manifest.json").stat().st_mtime_ns
     result = starcoder("build", repo, "-o", dataset_folder, *SMALL)

@@ -24,6 +24,7 @@ from git_starcoder.errors import DatasetError, OutputError, UsageError
 from git_starcoder.evals import BOTH, MEMORY, NETWORK
 from git_starcoder.evals.bits_per_byte import document_bits
 from git_starcoder.git.objects import Repo
+from git_starcoder.many.storage import open_work_folder as open_build_folder
 from git_starcoder.model.loading import load_model
 from git_starcoder.model.training import train
 from git_starcoder.pipeline import build
@@ -251,6 +252,21 @@ def test_the_work_folder_is_ours_and_used_by_one(tmp_path):
         pass
     with open_work_folder(tmp_path / "work"):
         pass
+    open_build_folder(tmp_path / "of a build")
+    with (
+        pytest.raises(OutputError, match="is not the work folder of a comparison"),
+        open_work_folder(tmp_path / "of a build"),
+    ):
+        pass
+
+
+def test_only_datasets_of_ours_are_removed(tmp_path):
+    keys = "a" * 32, "b" * 32
+    with open_work_folder(tmp_path / "work") as work:
+        for name in (*keys, f".{keys[1]}.partial", "mine"):
+            work.dataset(name).mkdir()
+        work.remove_datasets({keys[0]})
+        assert {path.name for path in work.dataset("mine").parent.iterdir()} == {keys[0], "mine"}
 
 
 class Ended(Progress):

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from git_starcoder.checks import check
+from git_starcoder.comparison.work_folder import open_work_folder as open_comparison_folder
 from git_starcoder.dataset import Dataset
 from git_starcoder.dataset.show import show
 from git_starcoder.engine.local import LocalEngine
@@ -27,8 +28,9 @@ from git_starcoder.protocols import Failure, Progress
 from git_starcoder.recipe import Recipe
 from git_starcoder.records import SPLITS
 from git_starcoder.report import report
+from git_starcoder.stages import analyse, augment
 from git_starcoder.text.tokenizer import load_tokenizer
-from toy import code_base
+from toy import code_base, embedding_model
 
 SMALL = ("window.size=64", "window.vocab_size=600")
 NATURAL = Recipe.load("natural", SMALL)
@@ -283,8 +285,72 @@ def test_a_work_folder_takes_no_folder_of_the_user(repos, tmp_path):
             built(repos, tmp_path / "out", work=work)
         assert caught.value.where == "--work"
     assert [path.name for path in taken.iterdir()] == ["notes.txt"]
-    built(repos, tmp_path / "out", work=tmp_path / "new")
-    assert (tmp_path / "new" / ".gitignore").is_file()
+
+
+@pytest.mark.parametrize("kind", ["names of ours", "dataset", "comparison"])
+def test_neither_names_nor_an_ignore_file_of_ours_make_a_work_folder(repos, natural, tmp_path, kind):
+    work = tmp_path / "work"
+    if kind == "names of ours":
+        for name in ("tokenizer/tokenizer.json", "read/notes/a.txt"):
+            (work / name).parent.mkdir(parents=True)
+            (work / name).write_text("mine\n")
+    elif kind == "dataset":
+        shutil.copytree(natural.folder, work)
+    else:
+        with open_comparison_folder(work):
+            pass
+    before = {path: path.read_bytes() for path in work.rglob("*") if path.is_file()}
+    with pytest.raises(OutputError, match="is not the work folder of a build"):
+        built(repos, tmp_path / "out", work=work)
+    assert {path: path.read_bytes() for path in work.rglob("*") if path.is_file()} == before
+
+
+def test_files_of_the_user_stay_in_a_work_folder(repos, tmp_path):
+    work, out = tmp_path / "work", tmp_path / "out"
+    work.mkdir()
+    (work / ".gitignore").write_text("mine\n")
+    built(repos, out, work=work)
+    mine = [work / name for name in (".gitignore", "notes.txt", "read/notes/a.txt", "tokenizer/tokenizer.json")]
+    for path in mine[1:]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("mine\n")
+    built(repos, out, work=work, force=True)
+    assert {path.read_text() for path in mine} == {"mine\n"}
+
+
+@pytest.mark.parametrize(("work", "out"), [("x", "x"), ("x/work", "x"), ("x", "x/out"), ("link", "x")])
+def test_a_work_folder_and_the_output_do_not_contain_each_other(repos, tmp_path, work, out):
+    (tmp_path / "link").symlink_to("x")
+    engine = Here()
+    with pytest.raises(OutputError, match="are one folder, or one contains the other"):
+        built(repos, tmp_path / out, work=tmp_path / work, engine=engine)
+    assert not engine.asked
+    assert [path.name for path in tmp_path.iterdir()] == ["link"]
+
+
+def test_another_embedding_model_in_the_same_folder_is_used(repo_maker, tmp_path):
+    pytest.importorskip("model2vec")
+    model = tmp_path / "model"
+    recipe = Recipe.load("natural", (*SMALL, f"dedup.embedding={model}"))
+    texts = {path: f"{text}kept\n" for path, text in unlike(6, 1).items()}
+    similar = texts | {f"again/{path}": f"{text}more\n" for path, text in texts.items()}
+    two = {"similar": repo_maker(similar), "other": repo_maker(numbered(9))}
+    for word, dropped in (("lost", 0), ("kept", 6)):
+        embedding_model(model, {word: (1.0, 0.0)})
+        dataset = built(two, tmp_path / "out", recipe, work=tmp_path / "work")
+        assert contents(dataset) == contents(built(two, tmp_path / word, recipe))
+        assert dataset.steps[2]["dropped"].get("near_meaning", 0) == dropped
+
+
+def test_another_version_of_pyarrow_makes_shards_again(repos, tmp_path, monkeypatch):
+    pytest.importorskip("pyarrow")
+    two = {name: repos[name] for name in ("copier", "fork")}
+    recipe = Recipe.load("natural", (*SMALL, "write.format=parquet"))
+    built(two, tmp_path / "out", recipe, work=tmp_path / "work")
+    monkeypatch.setattr("git_starcoder.many.build.version", lambda _: "another")
+    engine = Here()
+    built(two, tmp_path / "out", recipe, engine, work=tmp_path / "work", force=True)
+    assert (engine.asked["rows_part"], engine.asked["shard_part"]) == (0, 2)
 
 
 @pytest.mark.parametrize("text", ["", "\n# nothing\n\n"])
@@ -326,6 +392,41 @@ def test_a_repository_that_fails_is_left_out_and_counted(repos, natural, repo_ma
         built({"none": tmp_path / "nowhere", "broken": broken}, tmp_path / "empty")
 
 
+def test_a_repository_that_was_repaired_is_read_again(repos, repo_maker, git, tmp_path):
+    repo = repo_maker(numbered(9, 700))
+    two = {"fork": repos["fork"], "repaired": repo}
+    blob = git(repo, "rev-parse", f"HEAD:{min(numbered(9, 700))}").decode().strip()
+    found = repo / ".git/objects" / blob[:2] / blob[2:]
+    hidden = found.rename(tmp_path / blob)
+    work, out = tmp_path / "work", tmp_path / "out"
+    lacking = built(two, out, work=work)
+    assert (lacking.manifest["faults"], lacking.steps[0]["dropped"]["missing"]) == (True, 1)
+    engine = Here()
+    made_at = {path: path.stat().st_mtime_ns for path in (work / "read").iterdir()}
+    assert contents(built(two, out, work=work, engine=engine)) == contents(lacking)
+    assert sum(path.stat().st_mtime_ns != time for path, time in made_at.items()) == 1
+    assert engine.asked["rows_part"] == engine.asked["shard_part"] == 0  # nothing new was found
+    hidden.rename(found)
+    whole = built(two, out, work=work)
+    assert "faults" not in whole.manifest
+    assert contents(whole) == contents(built(two, tmp_path / "new"))
+
+
+@pytest.mark.parametrize(
+    ("module", "limit"), [(analyse, "PARSE_TIMEOUT_SECONDS"), (augment, "VARIATIONS_TIMEOUT_SECONDS")]
+)
+def test_what_took_too_long_is_tried_again(repo_maker, tmp_path, monkeypatch, module, limit):
+    two = {"one": repo_maker(numbered(5)), "other": repo_maker(numbered(5, 500))}
+    recipe = Recipe.load("effectiveness", SMALL)
+    work, out = tmp_path / "work", tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(module, limit, 0.0)
+        slow = built(two, out, recipe, work=work)
+    again = built(two, out, recipe, work=work)
+    assert contents(again) == contents(built(two, tmp_path / "new", recipe))
+    assert again.digest != slow.digest
+
+
 class Unlucky(Here):
     """An engine whose worker dies in one part of the first repository."""
 
@@ -343,6 +444,7 @@ def test_a_crash_costs_one_repository(repos, part, tmp_path):
     dataset = built(repos, tmp_path / "out", engine=Unlucky(part))
     assert dataset.manifest["repositories"]["dropped"] == {"failed": 1}
     assert not [outcome.check for outcome in check(dataset) if outcome.finding_count]
+    assert built(repos, tmp_path / "out").manifest["repositories"]["dropped"] == {}
 
 
 def test_licences_decide_which_repositories_are_used(repos, tmp_path):
@@ -395,6 +497,26 @@ def test_parquet_has_the_columns_of_the_stack(repos, tmp_path):
     assert (first["repo_name"], first["detected_licenses"], first["license_type"]) == ("fork", ["MIT"], "permissive")
     assert first["repository"] == "fork"
     assert not [outcome.check for outcome in check(dataset) if outcome.finding_count]
+
+
+def test_parquet_of_repositories_with_and_without_changes_has_one_set_of_columns(repos, repo_maker, tmp_path):
+    datasets = pytest.importorskip("datasets")
+    old, text = next(iter(unlike(1, 5).items()))
+    text = text[:640]
+    moved = repo_maker([numbered(9, 300) | {old: text}, {old: None, "moved.txt": f"{text}one more line\n"}])
+    long = {f"{seed}.txt": "".join(unlike(12, seed).values()) for seed in range(6, 12)}  # too long for a change
+    copied = repo_maker({"copy.txt": long["6.txt"]})
+    paths = {"copied": copied, "moved": moved, "plain": repo_maker(long), "up": repos["upstream"]}
+    settings = ("window.size=2048", "window.vocab_size=600", "read.changes=500", "write.format=parquet")
+    recipe = Recipe.load("elite", (*settings, "augment.git_diff=1.0", "dedup.near=null"))
+    given = [RepositorySource(path, name=name) for name, path in paths.items()]
+    dataset = build_many(given, recipe, tmp_path / "out", engine=Here())
+    assert listed(dataset)["copied"]["tokens"] == 0
+    loaded = datasets.load_dataset(str(dataset.folder), cache_dir=str(tmp_path / "cache"))
+    rows = list(loaded["train"])
+    assert len(rows) == dataset.metadata["train_sequences"]
+    assert {row["is_evolution"] for row in rows if row["repository"] == "plain"} == {None}
+    assert {row["old_file"] for row in rows if row["source_file"] == "moved/moved.txt"} == {None, f"moved/{old}"}
 
 
 def test_names_that_are_taken_get_the_commit(repos, repo_maker, git, tmp_path):

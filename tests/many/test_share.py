@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from git_starcoder.errors import RepositoryError
+from git_starcoder.errors import RepositoryError, StarcoderError
 from git_starcoder.many import tasks
 from git_starcoder.many.build import Share, build_many
 from git_starcoder.many.repositories import read_list
@@ -71,7 +71,7 @@ def run_phase(sources, work, phase, numbers=range(1, COUNT + 1)):
     found = []
     for number in numbers:
         engine = Here()
-        done = build_share(sources, RECIPE, phase, Share(number, COUNT), engine, work)
+        done = build_share(sources, RECIPE, phase, Share(number, COUNT), engine, work.with_name("out"), work)
         found.append(([folder.parent.name for folder in engine.filled], done.done, done.left_out))
     return found
 
@@ -98,7 +98,25 @@ def test_what_a_killed_process_did_not_do_is_done_by_the_next_phase(sources, who
 
 def test_a_repository_that_fails_stops_a_strict_process(sources, tmp_path):
     with pytest.raises(RepositoryError, match="none"):
-        build_share(sources, RECIPE, "read", Share(1, COUNT), Here(), tmp_path, strict=True)
+        build_share(sources, RECIPE, "read", Share(1, COUNT), Here(), tmp_path / "out", tmp_path / "work", strict=True)
+
+
+@pytest.mark.parametrize(
+    ("override", "work", "what"),
+    [
+        ("split.holdout=commits", "work", "the commits of several repositories cannot be held out"),
+        ("window.tokenizer=nowhere", "work", "'nowhere'"),
+        ("seed=1", "out/work", "are one folder, or one contains the other"),
+    ],
+)
+def test_a_share_is_refused_if_the_whole_would_be(sources, tmp_path, override, work, what):
+    recipe = Recipe.load("natural", (*SMALL[1::2], override))
+    with pytest.raises(StarcoderError, match=what) as whole:
+        build_many(sources, recipe, tmp_path / "out", engine=Here(), work=tmp_path / work)
+    with pytest.raises(StarcoderError) as part:
+        build_share(sources, recipe, "read", Share(1, COUNT), Here(), tmp_path / "out", tmp_path / work)
+    assert str(part.value) == str(whole.value)
+    assert not list(tmp_path.iterdir())
 
 
 def git_starcoder(*arguments, **options):
@@ -133,6 +151,7 @@ def test_processes_of_a_phase_that_run_at_once(sources, whole, tmp_path):
         (["--list", "l", "--shard", "0/2", "--phase", "read"], "'0/2' is not one of several parts"),
         (["--list", "l", "--shard", "1/2", "--phase", "read", "--no-cache"], "--shard needs a work folder"),
         (["--list", "l", "--shard", "1/2", "--phase", "read", "--engine", "ray"], "--shard does without Ray"),
+        (["--list", "l", "--shard", "1/2", "--phase", "read", "--force"], "--shard does without --force"),
     ],
 )
 def test_flags_that_do_not_go_together(tmp_path, words, what):

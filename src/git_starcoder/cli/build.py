@@ -147,9 +147,12 @@ def command(
         user_paths.offer_temporary_folder(out)
     if is_many:
         sources = _list_sources(repos, list_file, rev)
-        work = work or (out.with_name(f"{out.name}.work") if use_cache else None)
+        named = out if out.name not in {"", ".."} else os.path.abspath(out)  # noqa: PTH100 - `.` has no name
+        work = work or (Path(f"{named}.work") if use_cache else None)
         if shard or phase:
-            return _build_share(console, sources, recipe, work, jobs, shard, phase, engine_name, strict=strict)
+            return _build_share(
+                console, sources, recipe, out, work, jobs, shard, phase, engine_name, strict=strict, force=force
+            )
         cluster = (ray_address or os.environ.get("RAY_ADDRESS", "")) if engine_name == "ray" else None
         return _build_many(
             console, sources, recipe, out, work, jobs, cluster, use_cache=use_cache, strict=strict, force=force
@@ -192,8 +195,10 @@ def _build_many(
 
     `cluster` is the address of a Ray cluster, "" for one on this machine, and None to work without Ray.
     """
-    from git_starcoder.many.build import build_many
+    from git_starcoder.many.build import build_many, require_buildable
     from git_starcoder.many.tasks import CacheFolder
+
+    require_buildable(recipe, out, work)  # before Ray looks for the work folder
 
     with (
         show_progress(console) as progress,
@@ -212,8 +217,8 @@ def _build_many(
 
 
 def _build_share(
-    console: Console, sources: list[RepositorySource], recipe: Recipe, work: Path | None, jobs: int | None,
-    share: Share | None, phase: Phase | None, engine_name: str, *, strict: bool,
+    console: Console, sources: list[RepositorySource], recipe: Recipe, out: Path, work: Path | None, jobs: int | None,
+    share: Share | None, phase: Phase | None, engine_name: str, *, strict: bool, force: bool,
 ) -> ExitCode:  # fmt: skip
     """Does one phase for a share of many repositories, and prints how many."""
     from git_starcoder.many.share import build_share
@@ -221,12 +226,14 @@ def _build_share(
     if share is None or phase is None:
         given, missing = ("--phase", "--shard I/N") if share is None else ("--shard", "--phase read, rows or write")
         raise UsageError(f"{given} needs {missing}", where=given)
+    if force:
+        raise UsageError("--shard does without --force", where="--force", hint="give it to the last command")
     if engine_name != "local":
         raise UsageError("--shard does without Ray", where="--engine ray", hint="use one or the other")
     if work is None:
         raise UsageError("--shard needs a work folder", where="--no-cache", hint="name one with --work FOLDER")
     with show_progress(console) as progress, open_engine(progress, jobs) as engine:
-        done = build_share(sources, recipe, phase, share, engine, work, progress=progress, strict=strict)
+        done = build_share(sources, recipe, phase, share, engine, out, work, progress=progress, strict=strict)
     values = {"phase": phase, "shard": [share.number, share.count], "work": str(work), **done._asdict()}
     repositories = "repository" if done.done == 1 else "repositories"
     text = f"{phase} {share.number}/{share.count}: {done.done:,} {repositories} done in {escape_line(str(work))}"

@@ -1,5 +1,6 @@
 """Keeps the results of trainings in a folder, so that an interrupted comparison goes on where it stopped.
 
+    WORK/work.json           says that the folder is one of comparisons
     WORK/results/KEY.json    a finished training: the bits of each text
     WORK/models/KEY          its model, until the result is written; beside it the checkpoints of a training
     WORK/datasets/KEY        datasets, until no training needs them any more; that of the held-out text stays
@@ -18,7 +19,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from git_starcoder.output.contents import OutputKind
 from git_starcoder.output.files import convert_os_errors, write_atomically
-from git_starcoder.output.folder import exclusive_lock, prepare_work_folder
+from git_starcoder.output.folder import WORK_MARKER, exclusive_lock, prepare_work_folder
+from git_starcoder.records import CONTENT_ID
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Mapping
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
 RESULT_SCHEMA = "git-starcoder/arm/1"
 LOCK_FILE = "lock"
-WORK_KIND = OutputKind("work folder", "comparison", RESULT_SCHEMA, RESULT_SCHEMA)
+WORK_KIND = OutputKind("work folder", "comparison", WORK_MARKER, "git-starcoder/comparison-work/1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +62,9 @@ class WorkFolder:
             shutil.rmtree(self.model(key), ignore_errors=True)
 
     def remove_datasets(self, keep: Collection[str]) -> None:
-        """Remove the datasets that no training needs any more."""
+        """Remove the datasets that no training needs any more, and what a kill left of them."""
         for folder in (self.folder / "datasets").iterdir():
-            if folder.name not in keep:
+            if folder.name not in keep and CONTENT_ID.match(folder.name.removeprefix(".")):
                 shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -74,7 +76,7 @@ def open_work_folder(path: Path) -> Generator[WorkFolder]:
         OutputError: The folder cannot be written, is in use, or holds something else.
     """
     with convert_os_errors(path):
-        folder = prepare_work_folder(path, "a comparison")
+        folder = prepare_work_folder(path, WORK_KIND)
         for name in ("results", "models", "datasets"):
             (folder / name).mkdir(parents=True, exist_ok=True)
         with exclusive_lock(path, WORK_KIND, folder / LOCK_FILE):

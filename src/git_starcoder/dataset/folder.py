@@ -257,16 +257,18 @@ class BuildTarget:
 def publish_dataset(out: Path, fingerprint: str, *, force: bool = False) -> Generator[BuildTarget]:
     """Give a build a folder to write to, and move it to `out` when the build ends without an error.
 
-    An undamaged dataset with the same fingerprint is left as it is, unless `force` is set. See `atomic_folder`.
+    An undamaged dataset with the same fingerprint is left as it is, unless `force` is set, or another build may find
+    what this one lacks (`build_state.FAULTS`). See `atomic_folder`.
     """
 
     def find_up_to_date(folder: Path) -> Dataset | None:
-        """The dataset in a folder, if it has the fingerprint and all its files have their recorded sizes."""
+        """The dataset in a folder, if it has the fingerprint, no faults, and all its files their recorded sizes."""
         with contextlib.suppress(DatasetError):
             dataset = Dataset.open(folder)
             sizes = {folder / name: file["bytes"] for name, file in dataset.manifest["files"].items()}
             intact = all(path.is_file() and path.stat().st_size == size for path, size in sizes.items())
-            return dataset if intact and dataset.manifest.get("fingerprint") == fingerprint and not force else None
+            is_same = dataset.manifest.get("fingerprint") == fingerprint and not dataset.manifest.get("faults")
+            return dataset if intact and is_same and not force else None
         return None
 
     with atomic_folder(out, DATASET_FOLDER, find_up_to_date, force=force) as (partial, up_to_date):

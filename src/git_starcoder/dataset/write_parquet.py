@@ -15,7 +15,7 @@ import numpy as np
 
 from git_starcoder.dataset.read_rows import COMPATIBILITY_COLUMNS, LABEL_COLUMNS, SPLIT_FILE_NAMES, import_pyarrow
 from git_starcoder.dataset.write_jsonl import TOKENS_PER_CHUNK, TokenText, raise_if_failed, write_at
-from git_starcoder.dataset.write_metadata import ROW_COLUMNS, sample_metadata
+from git_starcoder.dataset.write_metadata import REPOSITORY_COLUMNS, ROW_COLUMNS, SAMPLE_COLUMNS, sample_metadata
 from git_starcoder.records import Change, printable_path
 from git_starcoder.row_layout import IGNORED_LABEL, masked_row
 from git_starcoder.text.licences import licence_type
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from git_starcoder.build_state import BuildState, TextStore
+    from git_starcoder.build_state import BuildState
     from git_starcoder.dataset.write_metadata import SplitRows
     from git_starcoder.git.objects import Repo
     from git_starcoder.recipe import Recipe
-    from git_starcoder.records import RepositoryLabel, Sample, Split
+    from git_starcoder.records import Sample, Split
     from git_starcoder.text.tokenizer import Tokenizer
 
     Files = dict[str, dict[str, int | str]]
@@ -65,7 +65,7 @@ def write_parquet(
     metadata = [sample_metadata(build, sample, repo.committed_at) for sample in windows.samples]
     files: Files = {}
     with _write_text(windows.tokens, tokenizer, build.scratch / "text") as token_text:
-        columns = _sample_columns(windows.samples, metadata, build.texts, repo.commit, build.repository)
+        columns = _sample_columns(windows.samples, metadata, build, repo.commit)
         writer = ParquetWriter(build.folder, tokenizer, token_text, columns, has_labels=recipe.write.labels)
         for split, rows in splits.items():
             files |= writer.write_split(split, rows, report_written)
@@ -213,30 +213,34 @@ def column_types(path: Path) -> dict[str, str]:
 
 
 def _sample_columns(
-    samples: Sequence[Sample],
-    metadata: Sequence[Mapping[str, Any]],
-    texts: TextStore,
-    commit: str,
-    label: RepositoryLabel | None,
+    samples: Sequence[Sample], metadata: Sequence[Mapping[str, Any]], build: BuildState, commit: str
 ) -> Any:
-    """Return a table of what all rows of each sample share, one row per sample."""
-    arrow = import_pyarrow()
-    names = list(dict.fromkeys(name for values in metadata for name in values))
-    columns = {name: arrow.array([values.get(name) for values in metadata]) for name in names}
+    """Return a table of what all rows of each sample share, one row per sample.
+
+    Its columns do not depend on the samples: the files of many repositories must have the same.
+    """
+    arrow, label = import_pyarrow(), build.repository
+    kinds = SAMPLE_COLUMNS if label is None else SAMPLE_COLUMNS | REPOSITORY_COLUMNS
+    columns = {
+        name: arrow.array([values.get(name) for values in metadata], _arrow_type(arrow, kind))
+        for name, kind in kinds.items()
+    }
     pairs = zip(samples, metadata, strict=True)
-    records = [_compatibility_values(sample, shared, texts, commit) for sample, shared in pairs]
+    records = [_compatibility_values(sample, shared, build, commit) for sample, shared in pairs]
     if label is not None:
         about = {"repo_name": label.name, "detected_licenses": [*label.licences]}
         about |= {"license_type": licence_type(label.licences)}
         records = [values | about for values in records]
     for name in COMPATIBILITY_COLUMNS:
         if name != "text" and (label or name not in LICENSE_COLUMNS):  # `text` differs from row to row
-            kind = LICENSE_COLUMNS.get(name, "bool_" if name.startswith("is_") else "string")
+            kind = LICENSE_COLUMNS.get(name, "bool" if name.startswith("is_") else "string")
             columns[name] = arrow.array([values.get(name) for values in records], _arrow_type(arrow, kind))
     return arrow.table(columns)
 
 
-def _compatibility_values(sample: Sample, metadata: Mapping[str, Any], texts: TextStore, commit: str) -> dict[str, Any]:
+def _compatibility_values(
+    sample: Sample, metadata: Mapping[str, Any], build: BuildState, commit: str
+) -> dict[str, Any]:
     """Return a sample under the names of The Stack v2 and, if a change made it, of CommitPackFT."""
     origin = sample.origin
     values: dict[str, Any] = {
@@ -251,12 +255,12 @@ def _compatibility_values(sample: Sample, metadata: Mapping[str, Any], texts: Te
         values["revision_id"] = origin.commit  # the training commit has another version, or none
     if isinstance(origin, Change):
         message: str = metadata["commit_message"]
-        before = [texts.get(part.text) for part in sample.context_prefix if part.control_token == COMMIT_BEFORE]
+        before = [build.texts.get(part.text) for part in sample.context_prefix if part.control_token == COMMIT_BEFORE]
         values |= {
             "revision_id": origin.commit,
-            "old_file": printable_path(origin.former_path) or metadata["source_file"],
+            "old_file": printable_path(build.dataset_path(origin.former_path or origin.path)),
             "old_contents": b"".join(before).decode("utf-8", "replace"),
-            "new_contents": texts.get(sample.text).decode("utf-8", "replace"),
+            "new_contents": build.texts.get(sample.text).decode("utf-8", "replace"),
             "subject": message.partition("\n")[0],
             "message": message,
         }
@@ -265,7 +269,7 @@ def _compatibility_values(sample: Sample, metadata: Mapping[str, Any], texts: Te
 
 def _arrow_type(arrow: Any, kind: str) -> Any:
     inner = kind.removeprefix("list<").removesuffix(">")
-    simple = getattr(arrow, inner)()
+    simple = arrow.type_for_alias(inner)
     return simple if inner == kind else arrow.list_(simple)
 
 

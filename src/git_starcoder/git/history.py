@@ -57,6 +57,8 @@ LATER_COMMAND = (
 )
 RENAMES_COMMAND = ("diff-tree", "--stdin", "-r", "--raw", "--no-abbrev", "-z", "--diff-filter=R")
 SUBMODULE_MODE_DIGITS = "160000"
+UNREADABLE_REASON = "the history cannot be read to its end"
+"""Why a walked history is incomplete if objects are missing or damaged."""
 
 
 class LastChange(NamedTuple):
@@ -223,7 +225,7 @@ def _read_log(repo: Repo) -> Iterator[HistoryCommit]:
             is_boundary = commit_id in repo.shallow_boundary
             yield HistoryCommit(commit_id, index, committed_at, authored_at, changes, is_boundary)
         if message := output.failure_message():
-            repo.incomplete_reason = "the history cannot be read to its end"
+            repo.incomplete_reason = UNREADABLE_REASON
             repo.notes.append(f"{repo.incomplete_reason}: {message}")
 
 

@@ -189,6 +189,11 @@ class Repo:
         """Open the repository that contains a path, at a branch, tag or commit; see `find_repository`."""
         return cls(Path(path), find_repository(Path(path), rev))
 
+    @property
+    def has_faulty_history(self) -> bool:
+        """Whether objects of the history are missing or damaged; known after `last_changes` was called."""
+        return self.has_uncertain_renames or self.incomplete_reason == history.UNREADABLE_REASON
+
     def public_name(self) -> str:
         """The last part of the URL of the remote `origin`, which all its clones have in common.
 

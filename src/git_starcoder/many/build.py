@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -22,8 +23,9 @@ from git_starcoder.many import storage, tasks
 from git_starcoder.many.repositories import LeftOut, Named, choose_repositories, failed, require_some
 from git_starcoder.many.storage import ReadRecords, ShardRecords
 from git_starcoder.many.tasks import CacheFolder, Problem, ReadTask, RepositorySource, RowsTask, ShardTask
+from git_starcoder.output.folder import require_apart
 from git_starcoder.protocols import NO_PROGRESS, Engine, Failure, Progress
-from git_starcoder.records import SPLITS, RepositoryLabel, content_id
+from git_starcoder.records import CONTENT_ID, SPLITS, RepositoryLabel, content_id
 from git_starcoder.row_layout import STEPS
 from git_starcoder.stages import dedup, split, window, write
 from git_starcoder.stages.learn_tokenizer import LearningSource, choose_sample
@@ -31,7 +33,7 @@ from git_starcoder.text.licences import licence_type
 from git_starcoder.user_paths import offer_temporary_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Sequence
+    from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 
     from git_starcoder.recipe import Recipe
 
@@ -52,7 +54,6 @@ class ReadRepository(NamedTuple):
     """A repository whose part `read` is done."""
 
     named: Named
-    key: str
     folder: Path
 
 
@@ -60,7 +61,6 @@ class RowsOfRepository(NamedTuple):
     """A repository whose part `rows` is done."""
 
     read: ReadRepository
-    key: str
     folder: Path
     tokenizer: Path
     recipe: Recipe
@@ -107,12 +107,12 @@ def build_many(
     Raises:
         RepositoryError: No repository can be used, or one cannot and `strict` is set.
         RecipeError: The recipe holds out commits, which come after one another in one repository only.
-        OutputError: The folder cannot be written, is locked by another build, or holds something else.
+        UsageError: The tokenizer or the embedding model of the recipe cannot be read.
+        OutputError: A folder cannot be written, is locked by another build, or holds something else; or one of `out`
+            and `work` contains the other.
     """
-    if recipe.split.holdout == "commits":
-        hint = "use split.holdout=files, or build a dataset of one repository"
-        raise RecipeError("the commits of several repositories cannot be held out", where="split.holdout", hint=hint)
     out = Path(out)
+    require_buildable(recipe, out, work)
     offer_temporary_folder(out)
     recipe = window.resolve_sizes(recipe)
     with nullcontext(engine) if engine else LocalEngine() as workers:
@@ -127,13 +127,23 @@ def build_many(
                 return target.up_to_date
             with BuildState(target.folder, recipe.seed, workers, progress) as state:
                 folder = state.scratch / "work" if work is None else storage.open_work_folder(work)
-                many = ManyBuild(state, recipe, folder, cache, left_out, strict=strict)
+                many = ManyBuild(state, recipe, folder, cache, left_out, ("read", "rows"), strict=strict)
                 repositories = many.read(chosen)
                 require_some([each.named for each in repositories], many.left_out)
                 shards = many.write(many.make_rows(repositories))
                 require_some([shard.rows.read.named for shard in shards], many.left_out)
                 many.finish(shards, fingerprint, commits)
     return Dataset.open(out)
+
+
+def require_buildable(recipe: Recipe, out: Path, work: Path | None) -> None:
+    """Raise the error for what no build of many repositories can do, before any of them is read; see `build_many`."""
+    if recipe.split.holdout == "commits":
+        hint = "use split.holdout=files, or build a dataset of one repository"
+        raise RecipeError("the commits of several repositories cannot be held out", where="split.holdout", hint=hint)
+    if work is not None:
+        require_apart(work, out)
+    window.external_digests(recipe)  # a tokenizer or an embedding model may be missing
 
 
 def find_repositories(
@@ -173,11 +183,14 @@ class ManyBuild:
         work: Path,
         cache: CacheFolder | None,
         left_out: list[LeftOut],
+        retried: Collection[str],
         *,
         strict: bool,
     ) -> None:
         self._state, self._recipe, self._work, self._cache, self._strict = state, recipe, work, cache, strict
         self.left_out = left_out
+        self._retried = retried
+        """The parts that are done again for repositories in which something could not be read or computed."""
         self._used: set[Path] = set()
         """Folders and files of the work folder that this build needs."""
         self._joined: dict[str, StepCounts] = {}
@@ -192,9 +205,10 @@ class ManyBuild:
         repositories: list[ReadRepository] = []
         for each in chosen:
             key = storage.key_of("read", each.facts.commit, repr(settings), *each.facts.shallow_boundary)
-            repositories.append(ReadRepository(each, key, self._folder("read", key)))
+            repositories.append(ReadRepository(each, self._folder("read", key)))
+        retries = "read" in self._retried
         jobs = [
-            ReadTask(each.folder, each.named.facts.path, each.named.facts.commit, recipe, self._cache)
+            ReadTask(each.folder, each.named.facts.path, each.named.facts.commit, recipe, self._cache, retries)
             for each in repositories
         ]
         jobs, repositories = list(share.of(jobs)), list(share.of(repositories))
@@ -209,14 +223,16 @@ class ManyBuild:
         stored = [storage.store_once(self._folder("decisions"), each) for each in decisions]
         self._used |= {path for path, _ in stored}
         tokenizer, digest = self._provide_tokenizer(repositories, decisions)
+        outside = window.external_digests(self._recipe)
         rows: list[RowsOfRepository] = []
         jobs: list[RowsTask] = []
         for each, (path, decided) in zip(repositories, stored, strict=True):
             recipe = tasks.with_header(self._recipe, each.named.name)
             settings = repr((recipe.augment, recipe.window, recipe.dedup))
-            key = storage.key_of("rows", each.key, decided, digest, settings)
-            rows.append(RowsOfRepository(each, key, self._folder("rows", key), tokenizer, recipe))
-            jobs.append(RowsTask(rows[-1].folder, each.folder, path, tokenizer, recipe, self._cache))
+            key = storage.key_of("rows", storage.folder_digest(each.folder), decided, digest, settings, *outside)
+            folder = self._folder("rows", key)
+            rows.append(RowsOfRepository(each, folder, tokenizer, recipe))
+            jobs.append(RowsTask(folder, each.folder, path, tokenizer, recipe, self._cache, "rows" in self._retried))
         jobs, rows = list(share.of(jobs)), list(share.of(rows))
         return self._run_parts("window", tasks.rows_part, jobs, rows, lambda each: each.read.named)
 
@@ -226,6 +242,7 @@ class ManyBuild:
         The result is ordered by name.
         """
         decisions = self._join_rows(repositories)
+        library = version("pyarrow") if self._recipe.write.format == "parquet" else ""
         shards: list[tuple[RowsOfRepository, Path, RepositoryLabel]] = []
         jobs: list[ShardTask] = []
         for each, decided in zip(repositories, decisions, strict=True):
@@ -235,7 +252,8 @@ class ManyBuild:
             named, recipe = each.read.named, each.recipe
             label = RepositoryLabel(named.name, named.facts.licences)
             settings = repr((recipe.weigh, recipe.order, recipe.write, recipe.repos, recipe.name))
-            folder = self._folder("shard", storage.key_of("shard", each.key, digest, repr(label), settings))
+            inputs = (storage.folder_digest(each.folder), digest, repr(label), settings, library)
+            folder = self._folder("shard", storage.key_of("shard", *inputs))
             shards.append((each, folder, label))
             jobs.append(
                 ShardTask(
@@ -288,6 +306,8 @@ class ManyBuild:
                 "dropped": dict(sorted(Counter(each.reason for each in self.left_out).items())),
             },
         }
+        folders = [folder for shard in shards for folder in (shard.rows.read.folder, shard.rows.folder)]
+        self._state.has_faults |= any((folder / storage.FAULTS_FILE).exists() for folder in folders)
         write.write_manifest(self._state, fingerprint, origin, self._join_steps(shards), files)
         self._remove_unused()
 
@@ -351,6 +371,7 @@ class ManyBuild:
                 failures.append(failed(named(result).name, facts.commit, facts.path, problem))
         _report_left_out(self._state.progress, failures, strict=self._strict)
         self.left_out += failures
+        self._state.has_faults |= bool(failures)
         return done
 
     @contextmanager
@@ -370,10 +391,10 @@ class ManyBuild:
         return folder
 
     def _remove_unused(self) -> None:
-        """Delete what only earlier builds needed."""
+        """Delete what only earlier builds needed. Nothing else has such names."""
         for kind in storage.KINDS:
             for path in (self._work / kind).iterdir():
-                if path not in self._used and path.suffix != storage.PARTIAL_SUFFIX:
+                if path not in self._used and CONTENT_ID.fullmatch(path.name):
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def _history(self, shard: Shard) -> storage.HistoryFacts:

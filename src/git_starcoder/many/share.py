@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from git_starcoder.build_state import BuildState
 from git_starcoder.many import storage
-from git_starcoder.many.build import ManyBuild, Share, find_repositories
+from git_starcoder.many.build import ManyBuild, Share, find_repositories, require_buildable
 from git_starcoder.many.repositories import require_some
 from git_starcoder.protocols import NO_PROGRESS, Engine, Progress
 from git_starcoder.stages import window
@@ -45,6 +45,7 @@ def build_share(
     phase: Phase,
     share: Share,
     engine: Engine,
+    out: Path,
     work: Path,
     *,
     progress: Progress = NO_PROGRESS,
@@ -54,14 +55,16 @@ def build_share(
 
     Raises:
         RepositoryError: No repository can be used, or one cannot and `strict` is set.
+        RecipeError, UsageError, OutputError: `build_many` would refuse the recipe or the folders.
     """
+    require_buildable(recipe, out, work)
     recipe = window.resolve_sizes(recipe)
     chosen, left_out = find_repositories(sources, recipe, engine, progress, strict=strict)
     with (
         tempfile.TemporaryDirectory(dir=temporary_folder()) as folder,
         BuildState(Path(folder), recipe.seed, engine, progress) as state,
     ):
-        many = ManyBuild(state, recipe, storage.open_work_folder(work), None, left_out, strict=strict)
+        many = ManyBuild(state, recipe, storage.open_work_folder(work), None, left_out, (phase,), strict=strict)
         if phase == "read":
             return DoneShare(len(many.read(chosen, share)), len(many.left_out))
         repositories = many.read(chosen)

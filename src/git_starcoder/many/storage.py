@@ -1,8 +1,9 @@
 """Stores what the parts of a build hand on, in a work folder that may be deleted at any time.
 
 The name of a folder is a hash of everything that its content depends on, and it gets this name when it is complete, so
-several processes or machines may share a work folder. Its seal lists its files: a folder that was damaged since is made
-again. Records are msgpack, never pickles, and arrays are memory-mapped.
+several processes or machines may share a work folder. Where that is another folder, the hash is of its content, which
+may be another one when what could not be read can be read again. The seal of a folder lists its files: one that was
+damaged since is made again. Records are msgpack, never pickles, and arrays are memory-mapped.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from git_starcoder.engine.cache import code_digest
 from git_starcoder.hashing.containment import ShingleSample
 from git_starcoder.hashing.near_duplicates import ComparableTexts
 from git_starcoder.hashing.texts import HashedLines, TextShingles
-from git_starcoder.output.contents import describe_file, list_files
+from git_starcoder.output.contents import OutputKind, describe_file, list_files
 from git_starcoder.output.files import flush_folder
-from git_starcoder.output.folder import prepare_work_folder
+from git_starcoder.output.folder import WORK_MARKER, prepare_work_folder
 from git_starcoder.protocols import NO_PROGRESS
 from git_starcoder.records import (
     WINDOW_COLUMNS,
@@ -56,13 +57,16 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 KINDS = ("read", "tokenizer", "rows", "shard", "decisions")
-"""The folders of a work folder."""
+"""The folders of a work folder. Hashes are the names of what is in them."""
+WORK_KIND = OutputKind("work folder", "build", WORK_MARKER, "git-starcoder/build-work/1")
 RECORDS_FILE = "records"
 HISTORY_FILE = "history"
 ARRAYS_FILE = "arrays"
 TOKENS_FILE = "tokens"
 SEAL_FILE = "seal"
 """In a complete folder, what is known of its other files: a `SealedFile` for each."""
+FAULTS_FILE = "faults"
+"""Is in a folder that lacks what could not be read or computed (`build_state.FAULTS`), so that it is filled again."""
 PARTIAL_SUFFIX = ".partial"
 """The end of the name of a folder that is being filled."""
 ARRAY_ALIGNMENT = 16
@@ -166,7 +170,7 @@ def key_of(*parts: str | bytes) -> str:
 
 def open_work_folder(path: Path) -> Path:
     """Create or open the work folder of a build. See `output.folder.prepare_work_folder`."""
-    return prepare_work_folder(path, "a build", KINDS)
+    return prepare_work_folder(path, WORK_KIND)
 
 
 @contextmanager
@@ -196,6 +200,12 @@ def has_folder(folder: Path) -> bool:
     if not is_whole:
         shutil.rmtree(folder)
     return is_whole
+
+
+def folder_digest(folder: Path) -> str:
+    """A hash of the content of a complete folder."""
+    sealed = load(folder / SEAL_FILE, dict[str, SealedFile])
+    return content_id(*(part for name, file in sorted(sealed.items()) for part in (name, file.digest)))
 
 
 def _is_whole(folder: Path) -> bool:

@@ -92,6 +92,8 @@ class ReadTask(NamedTuple):
     commit: str
     recipe: Recipe
     cache: CacheFolder | None
+    retries: bool
+    """Whether a folder with faults is filled again."""
 
 
 class RowsTask(NamedTuple):
@@ -105,6 +107,8 @@ class RowsTask(NamedTuple):
     recipe: Recipe
     """Its header is the name of the repository, or null."""
     cache: CacheFolder | None
+    retries: bool
+    """Whether a folder with faults is filled again."""
 
 
 class ShardTask(NamedTuple):
@@ -159,7 +163,7 @@ def find_licences(repo: Repo) -> tuple[str, ...]:
 
 def read_part(task: ReadTask) -> Problem | None:
     """Run the steps read and analyse."""
-    return _run_part(task.folder, lambda folder: _read(task, folder))
+    return _run_part(task.folder, lambda folder: _read(task, folder), retries=task.retries)
 
 
 def _read(task: ReadTask, folder: Path) -> None:
@@ -179,12 +183,12 @@ def _read(task: ReadTask, folder: Path) -> None:
         )
         storage.store(folder / storage.HISTORY_FILE, history)
         storage.store(folder / storage.RECORDS_FILE, records)
-        _keep_texts(build)
+        _finish_folder(build)
 
 
 def rows_part(task: RowsTask) -> Problem | None:
     """Apply the decisions about files, and run the steps augment and window."""
-    return _run_part(task.folder, lambda folder: _make_rows(task, folder))
+    return _run_part(task.folder, lambda folder: _make_rows(task, folder), retries=task.retries)
 
 
 def _make_rows(task: RowsTask, folder: Path) -> None:
@@ -214,7 +218,7 @@ def _make_rows(task: RowsTask, folder: Path) -> None:
             storage.store_drops(build.drops),
         )
         storage.store(folder / storage.RECORDS_FILE, stored)
-        _keep_texts(build)
+        _finish_folder(build)
 
 
 def shard_part(task: ShardTask) -> Problem | None:
@@ -254,11 +258,13 @@ def _write_shard(task: ShardTask, folder: Path) -> None:
         storage.store(folder / storage.RECORDS_FILE, stored)
 
 
-def _run_part(folder: Path, fill: Callable[[Path], None]) -> Problem | None:
-    """Fill a folder, unless it exists as it was written."""
+def _run_part(folder: Path, fill: Callable[[Path], None], *, retries: bool = False) -> Problem | None:
+    """Fill a folder, unless it exists as it was written. With `retries`, one with faults is filled again."""
     try:
         if storage.has_folder(folder):
-            return None
+            if not retries or not (folder / storage.FAULTS_FILE).exists():
+                return None
+            shutil.rmtree(folder, ignore_errors=True)  # another process may do the same
         offer_temporary_folder(folder)
         with storage.new_folder(folder) as partial:
             fill(partial)
@@ -289,8 +295,10 @@ def _open_cache(cache: CacheFolder | None) -> AbstractContextManager[Cache]:
     return nullcontext(NO_CACHE) if cache is None else SqliteCache(cache.path, cache.limit)
 
 
-def _keep_texts(build: BuildState) -> None:
-    """Move the text store out of the folder for temporary files, which is removed."""
+def _finish_folder(build: BuildState) -> None:
+    """Move the text store out of the folder for temporary files, which is removed; and note faults."""
     build.texts.flush()
     (build.scratch / TEXTS_FILE).rename(build.folder / TEXTS_FILE)
     shutil.rmtree(build.scratch)
+    if build.has_faults:
+        (build.folder / storage.FAULTS_FILE).touch()

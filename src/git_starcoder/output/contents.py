@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import orjson
 
 from git_starcoder.errors import OutputError
+from git_starcoder.output.files import PARTIAL_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -85,9 +86,10 @@ def is_own_gitignore(path: Path) -> bool:
     return path.is_file() and not path.is_symlink() and path.read_bytes() == GITIGNORE_TEXT.encode()
 
 
-def is_practically_empty(folder: Path, names: Collection[str] = ()) -> bool:
-    """Whether a folder has no files except negligible and hidden ones, and those with some names."""
-    return {entry.name for entry in folder.iterdir()} <= NEGLIGIBLE_NAMES | _hidden_names(folder) | {*names}
+def is_practically_empty(folder: Path) -> bool:
+    """Whether a folder has no files except negligible, hidden and unfinished ones."""
+    names = {entry.name for entry in folder.iterdir() if not PARTIAL_FILE.fullmatch(entry.name)}
+    return names <= NEGLIGIBLE_NAMES | _hidden_names(folder)
 
 
 def _hidden_names(out: Path) -> set[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 import shutil
 from contextlib import contextmanager
@@ -14,6 +15,9 @@ from git_starcoder.errors import OutputError, as_machine_error
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+
+PARTIAL_FILE = re.compile(r"\..+\.[0-9a-f]{8}\.partial")
+"""The name of a file that `write_atomically` has not finished."""
 
 
 def write_atomically(path: Path, text: str) -> None:

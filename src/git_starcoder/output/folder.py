@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import os
 import re
 import shutil
@@ -33,7 +34,6 @@ from git_starcoder.output.contents import (
     has_schema,
     hidden_path,
     inspect_folder,
-    is_own_gitignore,
     is_practically_empty,
     list_files,
     read_marker,
@@ -41,14 +41,16 @@ from git_starcoder.output.contents import (
     require_replaceable,
     write_gitignore,
 )
-from git_starcoder.output.files import convert_os_errors, flush_folder, flush_to_disk, remove
+from git_starcoder.output.files import convert_os_errors, flush_folder, flush_to_disk, remove, write_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Generator, Iterable
+    from collections.abc import Callable, Generator, Iterable
 
 T = TypeVar("T")
 RENAME_REFUSED_ERRORS = {errno.EBUSY, errno.EXDEV, errno.EPERM, errno.EACCES}
 """Errors where a folder may not be renamed, but files in it may: a mount, an overlay, a folder of another user."""
+WORK_MARKER = "work.json"
+"""The marker of work folders. Its schema says which command a folder belongs to."""
 REPLACED_MARKER = ".former"
 """The name of the old marker file while files are replaced one by one."""
 
@@ -87,25 +89,41 @@ def is_mount_point(path: Path) -> bool:
     return os.fsencode(path) in points
 
 
-def prepare_work_folder(path: Path, owner: str, names: Collection[str] = ()) -> Path:
+def prepare_work_folder(path: Path, kind: OutputKind) -> Path:
     """Create or open a folder of intermediate results (`--work`); return its path without links.
 
-    Besides a folder with our `.gitignore`, one that contains nothing but `names` is taken for one of `owner`.
+    It is recognised by its marker, which lists no files. Several processes may open it at once.
 
     Raises:
         OutputError: It cannot be written, or holds something else.
     """
     with convert_os_errors(path):
-        folder = resolve_destination(path, "work folder", "--work")
-        is_own = is_own_gitignore(folder / GITIGNORE_NAME)
-        is_free = not os.path.lexists(folder) or (folder.is_dir() and is_practically_empty(folder, names))
-        if not is_own and not is_free:
-            what = f"'{path}' exists and is not the work folder of {owner}"
-            raise OutputError(what, where="--work", hint="choose another folder with --work, or remove it yourself")
+        folder = resolve_destination(path, kind.name, "--work")
+        # Looked at before the marker, which another process may write in between.
+        is_free = not os.path.lexists(folder) or (folder.is_dir() and is_practically_empty(folder))
+        if has_schema(folder / kind.marker, kind.schema_prefix):
+            return folder
+        if not is_free:
+            what = f"'{path}' exists and is not the work folder of a {kind.writer}"
+            hint = "choose another folder with --work, or remove it yourself, for example if an earlier version made it"
+            raise OutputError(what, where="--work", hint=hint)
         folder.mkdir(parents=True, exist_ok=True)
-        if not is_own:
+        if not os.path.lexists(folder / GITIGNORE_NAME):
             write_gitignore(folder)
+        write_atomically(folder / kind.marker, json.dumps({"schema": kind.schema_prefix}) + "\n")
     return folder
+
+
+def require_apart(work: Path, out: Path) -> None:
+    """Check that a work folder and an output are different folders, and that neither contains the other.
+
+    Raises:
+        OutputError: They are not.
+    """
+    folders = Path(os.path.realpath(work)), Path(os.path.realpath(out))
+    if folders[0].is_relative_to(folders[1]) or folders[1].is_relative_to(folders[0]):
+        what = f"the work folder '{work}' and the output '{out}' are one folder, or one contains the other"
+        raise OutputError(what, where="--work", hint="choose another folder with --work")
 
 
 @contextmanager

@@ -19,6 +19,7 @@ import msgspec
 
 from git_starcoder import augmentations
 from git_starcoder.augmentations import ChangeTexts, FramedText, FrameInput, header_parts
+from git_starcoder.build_state import FAULTS
 from git_starcoder.memo import Memo, batch_by_size
 from git_starcoder.parse.structure import window_starts
 from git_starcoder.parse.tree import Code, parse
@@ -197,7 +198,7 @@ def _make_all_variations(
             tasks,
             lambda task: (task.language, task.text, repr(task.drawn)),
             lambda missing: _run_tasks(build, missing),
-            lambda _, results: not any(result.reason.startswith("parser_") for result in results),
+            lambda _, results: not any(result.reason in FAULTS for result in results),
         )
         for unit, drawn, variations in zip(some_units, drawn_for, for_workers, strict=True):
             results = dict(zip(variations, next(answers) if variations else (), strict=True))

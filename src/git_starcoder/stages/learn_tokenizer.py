@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, NamedTuple
 
+from git_starcoder.build_state import FAULTS
 from git_starcoder.errors import RepositoryError
 from git_starcoder.git.history import first_parent_commits
 from git_starcoder.git.objects import FILE_MODE, MODE_TYPE_MASK, Repo, Unreadable
@@ -99,22 +100,27 @@ def learn_tokenizer(build: BuildState, recipe: Recipe, sources: Sequence[Learnin
     If there are none (a small or shallow repository, a damaged anchor), learn it from the training units themselves.
     """
     chosen = _choose_files(build, sources, recipe.read.max_bytes)
-    old_texts = _read_texts(sources, recipe, [file for file in chosen if not file.is_current])
+    old_files = [file for file in chosen if not file.is_current]
+    old_texts = [text for text in _read_texts(sources, recipe, old_files) if isinstance(text, bytes)]
     held_out = _find_held_out_lines(build, sources, old_texts)
     kept = (_without_runs(text, held_out) for text in old_texts)
     blobs = (file.blob for file in chosen)
     inputs = (repr(recipe.read), str(recipe.window.vocab_size), content_id(*blobs), content_id(*kept))
     texts: list[bytes] = []
+    faults: list[Unreadable] = []
 
     def learn(_: object) -> Iterator[str]:
-        texts.extend(_without_runs(text, held_out) for text in _read_texts(sources, recipe, chosen))
+        found = _read_texts(sources, recipe, chosen)
+        texts.extend(_without_runs(text, held_out) for text in found if isinstance(text, bytes))
+        faults.extend(text for text in found if isinstance(text, Unreadable) and text.reason in FAULTS)
         learned_from = texts or [
             source.texts.get(unit.source.text) for source in sources for unit in source.units if unit.split == "train"
         ]
         yield json.dumps(learn_bpe(learned_from, SPECIAL_TOKENS, recipe.window.vocab_size))
 
     memo: Memo[str] = Memo(build.cache, "tokenizer", str)
-    [definition] = memo.map([inputs], lambda inputs: inputs, learn, lambda _, _text: bool(texts))
+    [definition] = memo.map([inputs], lambda inputs: inputs, learn, lambda _, _text: bool(texts) and not faults)
+    build.has_faults |= bool(faults)
     return learned_tokenizer(json.loads(definition))
 
 
@@ -142,13 +148,16 @@ def _find_candidates(build: BuildState, source: LearningSource) -> Iterator[tupl
     try:
         entries = Repo.open(source.repo.path, find_anchor(source.repo)).entries()
     except RepositoryError:
+        build.has_faults = True
         return
     for entry in entries:
+        build.has_faults |= entry.unreadable is not None and entry.unreadable.reason in FAULTS
         unit = unit_of_path.get(entry.path)
         if unit is None or unit.split != "train" or entry.mode & MODE_TYPE_MASK != FILE_MODE:
             continue
         # The rank that the file would have as a group of its own: its real group may change with any file like it.
         if holdout_rank(build, content_id(dataset_path(source.name, oldest_path(unit)))) >= MIN_HOLDOUT_RANK:
+            build.has_faults |= entry.size is None
             yield content_id(dataset_path(source.name, entry.path)), entry, unit
 
 
@@ -181,13 +190,19 @@ def _without_runs(text: bytes, left_out: KnownLines) -> bytes:
     return b"".join(line for line, is_out in zip(lines, is_left_out, strict=True) if not is_out)
 
 
-def _read_texts(sources: Sequence[LearningSource], recipe: Recipe, chosen: Sequence[LearningFile]) -> list[bytes]:
-    texts: dict[int, bytes] = {}
+def _read_texts(
+    sources: Sequence[LearningSource], recipe: Recipe, chosen: Sequence[LearningFile]
+) -> list[bytes | Unreadable]:
+    """The text of each file that has one, or why it cannot be read."""
+    texts: dict[int, bytes | Unreadable] = {}
     for index, source in enumerate(sources):
         places = [place for place, file in enumerate(chosen) if file.source == index]
         blobs = source.repo.read_blobs(chosen[place].blob for place in places) if places else ()
         for place, (_, data) in zip(places, blobs, strict=True):
-            text = data if isinstance(data, Unreadable) or recognise_own_output(data) else clean_file(data, recipe.read)
+            if isinstance(data, Unreadable):
+                texts[place] = data
+                continue
+            text = data if recognise_own_output(data) else clean_file(data, recipe.read)
             if isinstance(text, CleanText) and not find_refusal(chosen[place].path, text, recipe.read):
                 texts[place] = text.text
     return [texts[place] for place in sorted(texts)]

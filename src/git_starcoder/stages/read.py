@@ -101,6 +101,7 @@ def read_repository(
         step.figures["renamed"] = sum(bool(source.former_paths) for source in sources)
         step.figures.update({f"secrets_{kind.lower()}": count for kind, count in sorted(secrets.items())})
         step.figures.update(sorted(skipped.items()))
+    build.has_faults |= any(each.has_faulty_history for each in (repo, newest) if each)
     for note in (newest or repo).notes:
         build.progress.note(note)
     if not any(source.added is None for source in sources):

@@ -18,6 +18,7 @@ from collections import Counter
 from itertools import chain, groupby
 from typing import TYPE_CHECKING, NamedTuple, cast
 
+from git_starcoder.build_state import FAULTS
 from git_starcoder.git.changes import select_changes
 from git_starcoder.git.objects import Unreadable
 from git_starcoder.memo import Memo, batch_by_size
@@ -64,8 +65,6 @@ CHANGES_PER_CACHE_ENTRY = 8
 """Changes of one file whose results are one entry of the cache, which saves space."""
 ENTRIES_PER_CACHE_QUERY = 256
 """Cache entries that are looked up together."""
-TRANSIENT_REASONS = {"missing", "corrupt", "worker_crash", "worker_timeout", "worker_error"}
-"""Reasons that lie in this copy of the repository or this run, not in the change. Results with one are not cached."""
 FIGURE_NAMES = {"notebooks": "changes_of_notebooks"}
 """Names in the manifest of what is skipped in notebooks, where they are not `changes_` and the kind."""
 NO_TEXT = CleanText(b"", (), Counter(), 0.0, Counter())
@@ -244,7 +243,7 @@ def _diff_changes(
 
     def is_final(_: list[SizedChange], results: list[DiffResult]) -> bool:
         """Whether another build would find the same."""
-        return not any(result.refusal and result.refusal.reason in TRANSIENT_REASONS for result in results)
+        return not any(result.refusal and result.refusal.reason in FAULTS for result in results)
 
     for entries in batch_by_size(_cache_entries(changes), lambda _: 1, ENTRIES_PER_CACHE_QUERY):
         for entry, results in zip(entries, memo.map(entries, key, compute, is_final), strict=True):

@@ -187,6 +187,7 @@ def write_manifest(
         "schema": DATASET_SCHEMA,
         "fingerprint": fingerprint,
         **origin,
+        **({"faults": True} if build.has_faults else {}),
         "steps": [
             {
                 "step": step.name,
