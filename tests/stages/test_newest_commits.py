@@ -78,7 +78,9 @@ def held_out_texts(dataset):
 def test_added_lines_and_new_files_are_held_out_and_old_text_is_not(dataset):
     texts = held_out_texts(dataset)
     assert sorted(texts) == sorted([CHANGED, REWRITTEN, "src/brand_new.py", MIXED, "src/renamed.py"])
-    assert texts["src/brand_new.py"] == NEW
+    # Its last row may have too few tokens, and be dropped.
+    assert NEW.startswith(texts["src/brand_new.py"])
+    assert len(NEW) - len(texts["src/brand_new.py"]) < 16
     # A token at an edge may reach into the next line: what is scored begins in the added lines.
     assert [line.strip() for line in texts[CHANGED].split("\n") if line.strip()] == (
         [line.strip() for line in (ADDED + TAIL).split("\n") if line.strip()]
