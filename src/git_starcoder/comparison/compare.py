@@ -118,11 +118,11 @@ def compare_recipes(
     if twice := [name for name, count in Counter(arm.name for arm in arms).items() if count > 1]:
         hint = "give arms names of their own in a file, with --arms"
         raise UsageError(f"two arms are called '{twice[0]}'", where="compare", hint=hint)
-    held_out = _HeldOut.choose(repo, arms, work, engine, cache)
     bases = {arm.config.base for arm in arms if arm.config.base is not None}
-    weights = {base: digest_weights(find_base_folder(base)) for base in bases}
+    held_out = _HeldOut.choose(repo, arms, bases, work, engine, cache)
+    weights = {None: "", **{base: digest_weights(find_base_folder(base)) for base in bases}}
     jobs = [
-        _Job.make(repo, arm, number, held_out, weights.get(arm.config.base or "", ""), with_memory=with_memory)
+        _Job.make(repo, arm, number, held_out, weights[arm.config.base], with_memory=with_memory)
         for number in range(seeds)
         for arm in arms
     ]
@@ -202,7 +202,9 @@ class _HeldOut:
         return sum(len(text.scored) for text in self.texts)
 
     @classmethod
-    def choose(cls, repo: Repo, arms: Sequence[Arm], work: WorkFolder, engine: Engine, cache: Cache) -> _HeldOut:
+    def choose(
+        cls, repo: Repo, arms: Sequence[Arm], bases: Iterable[str], work: WorkFolder, engine: Engine, cache: Cache
+    ) -> _HeldOut:
         """Choose the held-out text: the files that the default recipe holds out, with the split options of the arms."""
         options = arms[0].recipe.split
         for arm in arms:
@@ -213,7 +215,6 @@ class _HeldOut:
         vocab_size = arms[0].recipe.window.vocab_size
         recipe = replace(natural, split=options, window=replace(natural.window, vocab_size=vocab_size))
         dataset = build(repo, recipe, work.dataset(REFERENCE_DATASET), engine=engine, cache=cache, force=False)
-        bases = {arm.config.base for arm in arms if arm.config.base is not None}
         lineages = [BaseLineage.trace(base, dataset.digest) for base in sorted(bases)]
         notes = [
             f"it is not known what '{lineage.name}' has read: it may have seen the held-out text"

@@ -210,7 +210,8 @@ def _scarce_resource(jobs: int) -> str:
     try:
         handles.extend(os.open(os.devnull, os.O_RDONLY) for _ in range(RESERVED_FILES))
     except OSError as error:
-        return LIMIT_MESSAGES.get(error.errno or 0, (str(error), ""))[0]
+        limit = as_machine_error(error)
+        return limit.what if limit else str(error)
     finally:
         for handle in handles:
             os.close(handle)
